@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import itertools
 import os
 import stat
@@ -10,12 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from archives.tars import Item, directory, make_tar
 
+from imagewright.digest import Digest
+from imagewright.errors import FileSystemError
+from imagewright.fs.layer.index import apply_index, make_index
+from imagewright.fs.layer.limits import Limits
 from imagewright.fs.rootfs.resolve import kernel_open, kernel_resolves, walk_open
 from imagewright.fs.rootfs.root import Rootfs
 from imagewright.fs.targets.nodes import Directory, Node, resolve
 from imagewright.fs.targets.virtual import VirtualRoot, VirtualTarget
 
+DIGEST = Digest.of(b"")
 TARGETS = (
     "d",
     "d/",
@@ -109,6 +116,7 @@ def test_directories_that_are_known_are_found_as_at_first() -> None:
     for _ in range(2):
         found = [target.find(name + b"/x") for name in names]
         assert [target.path_of(each) for each in found if each is not None] == [name + b"/x" for name in names]
+    assert target.find(b"7") is not target.find(b"7/x") is not None
     target.remove(above, b"7")
     assert target.find(b"7/x") is target.find(b"7") is None
     target.make_directory(above, b"7", (0, 0), 0o755)
@@ -132,3 +140,32 @@ def test_a_path_below_a_known_directory_can_be_too_long() -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011 -- its number is what matters
         target.find(path + b"/" + b"e" * 16)
     assert caught.value.errno == errno.ENAMETOOLONG
+
+
+@pytest.mark.parametrize("name", ["a/../../x", "a/..", "a/./../../x", "a//../../x"])
+def test_names_that_lead_out_in_their_middle_are_refused(name: str) -> None:
+    tar = make_tar(directory("a"), Item(name))
+    with pytest.raises(FileSystemError, match="outside the root"):
+        apply_index(VirtualRoot(), make_index(io.BytesIO(tar), DIGEST), DIGEST)
+
+
+@pytest.mark.parametrize("name", ["a//b", "a/./b", "./a/b", "/a/b", "a/b/"])
+def test_a_name_that_is_written_otherwise_is_the_same_entry(name: str) -> None:
+    """A whiteout in its layer doesn't hide it."""
+    tar = make_tar(directory("a"), directory(name), Item("a/.wh.b"))
+    root = VirtualRoot()
+    apply_index(root, make_index(io.BytesIO(tar), DIGEST), DIGEST)
+    assert stat.S_ISDIR(root.mode_of(b"a/b"))
+
+
+def test_a_path_that_is_too_long_is_refused() -> None:
+    tar = make_tar(Item("/".join(["d" * 200] * 21)))
+    with pytest.raises(FileSystemError, match="is too long: 4220 bytes"):
+        apply_index(VirtualRoot(), make_index(io.BytesIO(tar), DIGEST), DIGEST)
+
+
+def test_names_count_as_paths() -> None:
+    tar = make_tar(*(Item("n" * 90 + str(number)) for number in range(10)))
+    make_index(io.BytesIO(tar), DIGEST, Limits(paths=910))
+    with pytest.raises(FileSystemError, match="909 bytes of paths"):
+        make_index(io.BytesIO(tar), DIGEST, Limits(paths=909))
