@@ -31,6 +31,8 @@ _MADE = object()  # the default of a parameter whose field has a factory
 
 def _record(cls: Any, *, frozen: bool, kw_only: bool) -> Any:
     own = set(vars(cls))
+    if "__eq__" in own and cls.__hash__ is None:
+        own.discard("__hash__")  # Python set it, since there is an own __eq__
     cls.__doc__ = cls.__doc__ or cls.__name__  # otherwise a signature is made up, which takes long
     record = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
     values = _values([field.name for field in dataclasses.fields(record) if field.compare])
@@ -59,25 +61,25 @@ def _values(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def _compiled_init(record: Any, *, frozen: bool) -> Any:
-    names: dict[str, Any] = {"MADE": _MADE}
+    names: dict[str, Any] = {"__made": _MADE}  # names that no field has
     parameters, named, body = ["self"], ["*"], []
     for field in dataclasses.fields(record):
         name, value = field.name, field.name
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
-            names[f"make_{name}"] = field.default_factory
-            value = f"make_{name}() if {name} is MADE else {name}" if field.init else f"make_{name}()"
+            names[f"__make_{name}"] = field.default_factory
+            value = f"__make_{name}() if {name} is __made else {name}" if field.init else f"__make_{name}()"
             default = _MADE
         if field.init:
-            names[f"default_{name}"] = default
-            parameter = name if default is dataclasses.MISSING else f"{name}=default_{name}"
+            names[f"__default_{name}"] = default
+            parameter = name if default is dataclasses.MISSING else f"{name}=__default_{name}"
             (named if field.kw_only else parameters).append(parameter)
         elif default is dataclasses.MISSING:
             continue
         elif default is not _MADE:
-            names[value := f"default_{name}"] = default
-        names[f"set_{name}"] = getattr(record, name).__set__  # the slot's, which asks no __setattr__
-        body.append(f"set_{name}(self, {value})" if frozen else f"self.{name} = {value}")
+            names[value := f"__default_{name}"] = default
+        names[f"__set_{name}"] = getattr(record, name).__set__  # the slot's, which asks no __setattr__
+        body.append(f"__set_{name}(self, {value})" if frozen else f"self.{name} = {value}")
     if hasattr(record, "__post_init__"):
         body.append("self.__post_init__()")
     parameters += named if len(named) > 1 else []

@@ -35,8 +35,11 @@ class Patience:
         return max(self._until - now, 0.0)
 
     def with_error(self, kind: type[BaseException]) -> Patience:
-        """This one if a signal ends the build; another one for a failure, after which it may go on."""
-        return Patience() if issubclass(kind, Exception) else self
+        """This one if a signal ends the build; another one for what it may go on after.
+
+        That is a failure, or that a generator is closed, whose values are no longer needed.
+        """
+        return Patience() if issubclass(kind, (Exception, GeneratorExit)) else self
 
 
 class Workers:

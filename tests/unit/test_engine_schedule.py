@@ -81,10 +81,11 @@ def test_stages_that_compute_are_interrupted(monkeypatch: pytest.MonkeyPatch, co
     ended: list[str] = []
 
     def execute(index: int) -> None:
-        begun.wait()
         if index == 0:
+            begun.wait()
             raise ValueError("the first")
         try:
+            begun.wait()
             number = 0
             while number >= 0:
                 number += 1
@@ -109,10 +110,11 @@ def test_stages_that_clean_up_are_waited_for(monkeypatch: pytest.MonkeyPatch) ->
     cleaned: list[int] = []
 
     def execute(index: int) -> None:
-        begun.wait()
         if index == 0:
+            begun.wait()
             raise ValueError("the first")
         try:
+            begun.wait()
             while True:
                 time.sleep(0.001)
         finally:

@@ -131,7 +131,33 @@ def _own_methods(dataclass: Any) -> Any:
     return Thing
 
 
-KINDS = [_frozen, _derived, _computed, _named_only, _mixed, _single, _empty, _own_methods]
+def _own_equality(dataclass: Any) -> Any:
+    @dataclass(frozen=True, slots=True)
+    class Thing:  # noqa: PLW1641 -- the decorator adds it
+        a: int = 1
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Thing)
+
+    return Thing
+
+
+def _names(dataclass: Any) -> Any:
+    """As the text that is compiled could have others."""
+
+    @dataclass(frozen=True, slots=True)
+    class Thing:
+        set_b: int
+        b: int = 2
+        make_c: int = 3
+        default_b: int = 4
+        c: list[int] = field(default_factory=list)
+        MADE: list[int] = field(default_factory=list)
+
+    return Thing
+
+
+KINDS = [_frozen, _derived, _computed, _named_only, _mixed, _single, _empty, _own_methods, _own_equality, _names]
 CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
     ((), {}),
     ((1,), {}),

@@ -75,11 +75,11 @@ def test_an_exception_abandons_what_has_not_ended(monkeypatch: pytest.MonkeyPatc
     assert not late.is_set()
 
 
-@pytest.mark.parametrize(("kind", "periods"), [(Interruption, 1), (ValueError, 3)])
-def test_a_signal_has_one_patience_for_all_and_a_failure_one_for_each(
+@pytest.mark.parametrize(("kind", "periods"), [(Interruption, 1), (ValueError, 3), (GeneratorExit, 3)])
+def test_a_signal_has_one_patience_for_all_and_anything_else_one_for_each(
     monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], periods: int
 ) -> None:
-    """After a failure the build may go on, and has to wait as long when it ends."""
+    """After a failure the build may go on, as after a generator is closed, and has to wait as long when it ends."""
     period_s = 0.05
     monkeypatch.setattr("imagewright.workers.PATIENCE_S", period_s)
     answer, patience, granted = threading.Event(), Patience(), []
