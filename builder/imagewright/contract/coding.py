@@ -1,6 +1,6 @@
 """Records of the contract as JSON: written, and read with every field's type checked.
 
-No I/O. Without pydantic, which took a quarter of a build's start (docs/adr/0045). A field is a text, a whole number, a
+No I/O. Without pydantic, which took a quarter of a build's start (docs/adr/0046). A field is a text, a whole number, a
 boolean, an enumeration, one of several literals, a tuple, a map of texts, another record, or one of several records
 told apart by their ``kind``. Errors don't quote values, which may hold secrets.
 """
