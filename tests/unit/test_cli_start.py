@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,27 @@ def test_not_imported_before_the_first_request(imported: list[str], name: str) -
 
 def test_a_build_is_what_was_started(imported: list[str]) -> None:
     assert {"imagewright.engine.build", "imagewright.plan.resolve", "requests"} <= set(imported)
+
+
+# Tells what is imported once the stages begin. A RUN may have replaced / by then, and Python's own files with it.
+LATE = """
+import atexit, sys
+from imagewright.__main__ import main
+from imagewright.engine import build
+execute, before = build._Build._execute_stages, []
+def executed(*words):
+    before.append(set(sys.modules))
+    execute(*words)
+build._Build._execute_stages = executed
+atexit.register(lambda: print(sorted(set(sys.modules) - before[0])))
+main()
+"""
+
+
+def test_nothing_is_imported_once_the_stages_begin(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY a /a\nWORKDIR /b\n")
+    (tmp_path / "a").touch()
+    outputs = [f"--tar-path={tmp_path}/image.tar", f"--oci-layout-path={tmp_path}/layout", "--destination=r.example/a"]
+    words = ["build", "--no-push", f"--work-dir={tmp_path}/work", *outputs, str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", LATE, *words], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
