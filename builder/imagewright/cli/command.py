@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 
-from imagewright.cli.interrupts import repeated_to_first_process
 from imagewright.records import dataclass
 
 Prepare = Callable[[], None]  # runs before anything connects; may raise an ImagewrightError
@@ -57,6 +56,8 @@ def connecting(run: Callable[[Sequence[str], Mapping[str, str]], int]) -> Callab
     """What runs a command that connects to servers: mounted certificates are trusted first."""
 
     def prepared(words: Sequence[str], environment: Mapping[str, str], prepare: Prepare) -> int:
+        from imagewright.cli.interrupts import repeated_to_first_process  # noqa: PLC0415 -- version needs no sockets
+
         prepare()
         with repeated_to_first_process():
             return run(words, environment)
