@@ -13,6 +13,7 @@ import pytest
 from containers.container import Container, empty_container
 from servers.basecontent import registry_with_base_images
 from servers.forking import Forking, forking
+from servers.registry import RegistryServer
 
 Json = dict[str, Any]
 
@@ -101,6 +102,13 @@ def base_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A registry with the base images; its address."""
     with registry_with_base_images(tmp_path_factory.mktemp("registry")) as registry:
         yield registry.host
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """One with the base images, whose log has the requests of a module's builds."""
+    with registry_with_base_images(tmp_path_factory.mktemp("bases")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers.basecontent import registry_with_base_images
 from servers.registry import RegistryServer
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
@@ -101,15 +100,9 @@ class Builds:
         return outcome
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with registry_with_base_images(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
 @pytest.fixture
-def builds(registry: RegistryServer, tmp_path: Path) -> Builds:
-    return Builds(registry, tmp_path)
+def builds(bases: RegistryServer, tmp_path: Path) -> Builds:
+    return Builds(bases, tmp_path)
 
 
 def test_a_cached_build_pulls_and_unpacks_nothing(builds: Builds) -> None:
@@ -299,11 +292,11 @@ def layers(registry: RegistryServer, outcome: Outcome) -> list[str]:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "removed"])
-def test_a_damaged_layer_is_a_miss_with_a_warning(registry: RegistryServer, builds: Builds, damage: str) -> None:
+def test_a_damaged_layer_is_a_miss_with_a_warning(bases: RegistryServer, builds: Builds, damage: str) -> None:
     dockerfile = f"FROM busybox\nRUN head -c 300000 /dev/urandom >/{damage}\nRUN echo last >/last\n"
     builds.good(builds.context(dockerfile))
     cache = builds.repository.partition("/")[2]
-    victim = layers_of(registry, cache)[0]
+    victim = layers_of(bases, cache)[0]
     content = victim.read_bytes()
     if damage == "truncated":
         victim.write_bytes(content[: len(content) // 2])
@@ -319,17 +312,17 @@ def test_a_damaged_layer_is_a_miss_with_a_warning(registry: RegistryServer, buil
     assert [name.split()[1] for name in outcome.executed] == ["wc", "head", "wc"]
     again = builds.good(changed)
     assert again.executed == []
-    assert layers(registry, again) == layers(registry, outcome)
+    assert layers(bases, again) == layers(bases, outcome)
 
 
-def test_a_damaged_layer_under_two_keys_restarts_the_build_once(registry: RegistryServer, builds: Builds) -> None:
+def test_a_damaged_layer_under_two_keys_restarts_the_build_once(bases: RegistryServer, builds: Builds) -> None:
     """A COPY --from is found by its files' content under the stage's new layers, too; then its layer is damaged."""
     dockerfile = (
         "FROM busybox AS made\nRUN head -c 200000 /bin/busybox >/app; date +%s%N >/{}\n"
         "FROM busybox\nCOPY --from=made /app /app\nRUN echo {} && wc -c /app\n"
     )
     builds.good(builds.context(dockerfile.format("one", "one")))
-    for victim in layers_of(registry, builds.repository.partition("/")[2]):
+    for victim in layers_of(bases, builds.repository.partition("/")[2]):
         if victim.stat().st_size > 50_000:
             victim.write_bytes(b"x" * victim.stat().st_size)
     changed = builds.context(dockerfile.format("two", "two"))
@@ -347,19 +340,19 @@ def test_a_build_with_ignored_paths_is_not_cached(builds: Builds) -> None:
     assert len(outcome.executed) == 2
 
 
-def test_entries_contain_no_build_arguments(registry: RegistryServer, builds: Builds) -> None:
+def test_entries_contain_no_build_arguments(bases: RegistryServer, builds: Builds) -> None:
     dockerfile = (
         "FROM busybox AS made\nARG TOKEN\nRUN test -n $TOKEN && echo app >/app\nFROM scratch\nCOPY --from=made /app /\n"
     )
     builds.good(builds.context(dockerfile), "--build-arg=TOKEN=hunter2hunter2")
-    blobs = registry.options.state / "content/docker/registry/v2/blobs"
+    blobs = bases.options.state / "content/docker/registry/v2/blobs"
     assert not [file for file in blobs.rglob("data") if b"hunter2hunter2" in file.read_bytes()]
 
 
-def test_a_foreign_image_instead_of_an_entry_is_a_miss(registry: RegistryServer, builds: Builds) -> None:
+def test_a_foreign_image_instead_of_an_entry_is_a_miss(bases: RegistryServer, builds: Builds) -> None:
     context = builds.context("FROM busybox\nRUN echo a >/a\n")
     first = builds.good(context, "--reproducible")
-    root = registry.options.state / "content" / "docker" / "registry" / "v2" / "repositories"
+    root = bases.options.state / "content" / "docker" / "registry" / "v2" / "repositories"
     tags = root / builds.repository.partition("/")[2] / "_manifests" / "tags"
     links = [tag / "current" / "link" for tag in tags.iterdir()]
     assert len(links) == 4  # the entry, what explains misses, and the indexes of two layers

@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers.basecontent import registry_with_base_images
+from engineruns.smallplaces import SMALL, Place, Run
 from servers.registry import RegistryServer
 
 from imagewright.cache.artifact import ARTIFACT_TYPE, EMPTY_CONFIG, index_artifact, index_key
@@ -27,27 +24,27 @@ from imagewright.oci.descriptor import OpenBlob
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
 
-# Too small for the base, even in passing.
-SMALL = "mount -t tmpfs -o size=512k,nr_inodes=60 tmpfs"
 AFTER_RUN = "FROM busybox\nRUN mkdir /app && echo tool >/app/tool\nCOPY --chown=nobody a /app/data/\n"
 ONLY_COPY = "FROM busybox\nCOPY --chown=nobody a /usr/share/app/\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``asked`` are the requests; ``pulled`` the digests of blobs that were downloaded."""
+    """The layers of the last image, and how the build went."""
 
-    code: int
-    log: str
     layers: tuple[str, ...]
-    asked: tuple[str, ...]
+    run: Run
+
+    @property
+    def log(self) -> str:
+        return self.run.log
 
     @property
     def pulled(self) -> set[str]:
-        return {found[1] for one in self.asked if (found := re.search(r"^GET \S+/blobs/(\S+)", one))}
+        return set(self.run.pulled)
 
     def asked_for(self, repository: str, method: str = "") -> list[str]:
-        return [one for one in self.asked if one.startswith(method) and f"/{repository}/" in one]
+        return [one for one in self.run.requests if one.startswith(method) and f"/{repository}/" in one]
 
 
 class Builds:
@@ -55,6 +52,7 @@ class Builds:
 
     def __init__(self, registry: RegistryServer, folder: Path) -> None:
         self._registry = registry
+        self._place = Place(registry, folder)
         self.folder = folder
         self.cache = f"{folder.name.lower()}/cache"
         self.name = f"{registry.host}/{folder.name.lower()}/app"
@@ -66,31 +64,16 @@ class Builds:
         }
 
     def build(self, dockerfile: str, content: str, *flags: str, small: bool = False) -> Outcome:
-        context, work = self.folder / "context", self.folder / "work"
-        for place in (context, work):
-            shutil.rmtree(place, ignore_errors=True)
-            place.mkdir()
-        (context / "Dockerfile").write_text(dockerfile)
-        (context / "a").write_text(content)
-        asked = len(self._registry.log.read_text().splitlines())
-        image = self.folder / "image"
-        shutil.rmtree(image, ignore_errors=True)
-        command = [
-            sys.executable, "-m", "imagewright", "build", f"--context={context}", f"--destination={self.name}:1",
-            f"--registry-endpoint=docker.io={self._registry.host}", f"--work-dir={work}", "--reproducible",
-            f"--digest-file={self.folder}/digest", *flags,
-        ]  # fmt: skip
-        script = f'{SMALL} "$0" && exec "$@"' if small else 'exec "$@"'
-        done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", script, str(work), *command], check=False, capture_output=True, text=True
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        lines = self._registry.log.read_text().splitlines()[asked:]
-        requests = (re.search(r'"(GET|HEAD|PUT|POST|PATCH) (\S+)', line) for line in lines)
-        return Outcome(done.returncode, done.stderr, self._layers(), tuple(f"{m[1]} {m[2]}" for m in requests if m))
+        for name in ("context", "work", "image"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        self._place.context.mkdir()
+        (self._place.context / "Dockerfile").write_text(dockerfile)
+        (self._place.context / "a").write_text(content)
+        run = self._place.run(f"{self.name}:1", *flags, prepare=SMALL if small else "")
+        return Outcome(self._layers(), run)
 
     def _layers(self) -> tuple[str, ...]:
-        manifest = json.loads(self.blob((self.folder / "digest").read_text()))
+        manifest = json.loads(self.blob(self._place.digest.read_text()))
         return tuple(layer["digest"] for layer in manifest["layers"])
 
     def blob(self, digest: str) -> bytes:
@@ -101,19 +84,13 @@ class Builds:
 
     def good(self, dockerfile: str, content: str, *flags: str, small: bool = False) -> Outcome:
         outcome = self.build(dockerfile, content, *flags, small=small)
-        assert outcome.code == 0, outcome.log
+        assert outcome.run.code == 0, outcome.log
         return outcome
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with registry_with_base_images(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
 @pytest.fixture
-def builds(registry: RegistryServer, tmp_path: Path) -> Builds:
-    return Builds(registry, tmp_path)
+def builds(bases: RegistryServer, tmp_path: Path) -> Builds:
+    return Builds(bases, tmp_path)
 
 
 @pytest.mark.parametrize(

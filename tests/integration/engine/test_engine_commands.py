@@ -7,13 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from cluster.binaries import binaries
-from servers.basecontent import registry_with_base_images
 from servers.registry import RegistryServer, RegistryServerOptions
 
 if TYPE_CHECKING:
@@ -54,12 +53,6 @@ def test_push_of_something_else_than_an_image_fails(engine: Engine, content: byt
     assert "as a docker-archive: " in done.stderr
     missing = imagewright("push", str(engine.folder / "none"), f"--destination={engine.host}/pushed/app:1")
     assert "cannot find image" in missing.stderr
-
-
-@pytest.fixture
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with registry_with_base_images(tmp_path_factory.mktemp("bases")) as server:
-        yield server
 
 
 def layers_asked_for(registry: RegistryServer, since: int) -> list[str]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from servers.basecontent import registry_with_base_images
 from servers.forking import Forking
 from servers.registry import RegistryServer, RegistryServerOptions
 from servers.scripted import Answer, Asked, ScriptedServer
@@ -267,12 +266,6 @@ def test_a_signal_ends_a_build_whose_upload_is_not_answered(builds: Builds, sent
 
 
 # --- base images
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with registry_with_base_images(tmp_path_factory.mktemp("bases")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,22 +7,17 @@ import os
 import re
 import shutil
 import struct
-import subprocess
-import sys
 import tarfile
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from servers.basecontent import registry_with_base_images
+from engineruns.smallplaces import SMALL, Place
 from servers.registry import RegistryServer
 
 pytestmark = [pytest.mark.root, pytest.mark.registry]
 
-# Less than the layer of the smallest base, compressed: nothing of it can be written, not even in passing.
-_WORK = "mount -t tmpfs -o size=512k,nr_inodes=60 tmpfs"
 _ACCEPT = {"Accept": "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"}
 FILES = {"a": "a", "d/b": "b", "d/c": "c"}
 
@@ -42,10 +37,9 @@ class Builds:
     """Builds with a work folder that is too small for any base image."""
 
     def __init__(self, registry: RegistryServer, folder: Path) -> None:
-        self.registry = registry
-        self.folder = folder
+        self._place = Place(registry, folder)
         self.name = f"{registry.host}/{folder.name.lower()}/app"
-        self.context = folder / "context"
+        self.context = self._place.context
 
     def write(self, dockerfile: str, **files: str) -> None:
         shutil.rmtree(self.context, ignore_errors=True)
@@ -55,26 +49,12 @@ class Builds:
             path.write_text(content)
             os.utime(path, (1_600_000_000, 1_600_000_000))
 
-    def build(self, *flags: str, work: str = _WORK) -> Outcome:
-        asked = len(self.registry.log.read_text().splitlines())
-        place = self.folder / "work"
-        place.mkdir(exist_ok=True)
-        command = [
-            sys.executable, "-m", "imagewright", "build", f"--context={self.context}", f"--destination={self.name}:1",
-            f"--registry-endpoint=docker.io={self.registry.host}", f"--work-dir={place}", "--reproducible",
-            f"--digest-file={self.folder}/digest", *flags,
-        ]  # fmt: skip
-        script = f'{work} "$0" && exec "$@"' if work else 'exec "$@"'
-        done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", script, str(place), *command], check=False, capture_output=True, text=True
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        lines = self.registry.log.read_text().splitlines()[asked:]
-        got = (re.search(r'"GET \S+/blobs/(\S+)', line) for line in lines)
-        digest = (self.folder / "digest").read_text() if done.returncode == 0 else ""
-        return Outcome(done.returncode, digest, done.stderr, tuple(m[1] for m in got if m), self._layers(digest))
+    def build(self, *flags: str, work: str = SMALL) -> Outcome:
+        run = self._place.run(f"{self.name}:1", *flags, prepare=work)
+        digest = self._place.digest.read_text() if run.code == 0 else ""
+        return Outcome(run.code, digest, run.log, run.pulled, self._layers(digest))
 
-    def good(self, *flags: str, work: str = _WORK) -> Outcome:
+    def good(self, *flags: str, work: str = SMALL) -> Outcome:
         outcome = self.build(*flags, work=work)
         assert outcome.code == 0, outcome.log
         return outcome
@@ -88,15 +68,9 @@ class Builds:
             return tuple(layer["digest"] for layer in json.load(response)["layers"])
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with registry_with_base_images(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
 @pytest.fixture
-def builds(registry: RegistryServer, tmp_path: Path) -> Builds:
-    return Builds(registry, tmp_path)
+def builds(bases: RegistryServer, tmp_path: Path) -> Builds:
+    return Builds(bases, tmp_path)
 
 
 WRITES_ONLY = """\
@@ -153,7 +127,7 @@ def test_archives_are_added_without_the_base(builds: Builds) -> None:
     """Their files are written to the work folder, and the base is not."""
     steps = "FROM busybox\nCOPY d /usr/share/\nADD x.tar /\nCOPY a /usr/share/x/../y\nADD x.tar a /usr/share/\n"
     outcomes = []
-    for after, work in (("", _WORK), ('RUN ["true"]\n', "")):
+    for after, work in (("", SMALL), ('RUN ["true"]\n', "")):
         builds.write(steps + after)
         with tarfile.open(builds.context / "x.tar", "w") as tar:
             for name in ("usr/share/x/z", "a", "b", "usr/share/x/n"):
@@ -190,7 +164,7 @@ SEVERAL = {
 @pytest.mark.parametrize("steps", SEVERAL.values(), ids=SEVERAL)
 def test_files_are_compared_without_the_base(builds: Builds, steps: str) -> None:
     outcomes = []
-    for after, work in (("", _WORK), ('RUN ["true"]\n', "")):
+    for after, work in (("", SMALL), ('RUN ["true"]\n', "")):
         builds.write(f"FROM busybox\n{steps}{after}", other="o")
         (builds.context / "d" / "same").hardlink_to(builds.context / "a")
         outcomes.append(builds.good(work=work))
@@ -236,7 +210,7 @@ AGAIN = "FROM busybox\nCOPY a /app/\nCOPY d /app/d/\n"
 def test_a_step_adds_the_same_with_and_without_a_cached_layer_below(builds: Builds) -> None:
     """Times are clamped in layers and not in files: what was unpacked from a cached layer is as what was copied."""
     outcomes = []
-    for after, work in (("", _WORK), ('RUN ["true"]\n', "")):
+    for after, work in (("", SMALL), ('RUN ["true"]\n', "")):
         for filled in (False, True):
             repository = f"{builds.name}/{'virtual' if after else 'disk'}"
             flags = ("--cache", "--cache-copy-layers", f"--cache-repo={repository}") if filled else ()
