@@ -71,3 +71,15 @@ class Dribble:
 
     def read(self, size: int = -1, /) -> bytes:
         return self._file.read(min(size, self._count))
+
+
+def of_line(line: str) -> Item:
+    """An entry as the corpus writes it: ``a/``, ``a -> b``, ``a == b`` (hard link), ``a = content``, ``a |`` (FIFO)."""
+    if " -> " in line:
+        return symlink(*line.split(" -> "))
+    if " == " in line:
+        return hardlink(*line.split(" == "))
+    name, _, data = line.partition(" = ")
+    if name.endswith(" |"):
+        return Item(name[:-2], FIFO)
+    return directory(name) if name.endswith("/") else Item(name, data=data.encode())

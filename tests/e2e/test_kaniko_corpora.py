@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from archives.hostile import Archive
-from archives.tars import FIFO, Item, directory, hardlink, make_tar, symlink
+from archives.tars import make_tar, of_line
 from cluster.client import Cluster
 from containers.programs import hostile_files
 from imagebuilds.installation import image
@@ -87,20 +87,8 @@ PODS: dict[str, tuple[str, dict[str, Any], Sequence[Mapping[str, Any]]]] = {
 }
 
 
-def _item(line: str) -> Item:
-    """A line of ``mounted-volumes.json``."""
-    if " -> " in line:
-        return symlink(*line.split(" -> "))
-    if " == " in line:
-        return hardlink(*line.split(" == "))
-    name, _, data = line.partition(" = ")
-    if name.endswith(" |"):
-        return Item(name[:-2], FIFO)
-    return directory(name) if name.endswith("/") else Item(name, data=data.encode())
-
-
 def _tar(lines: Sequence[str]) -> bytes:
-    return make_tar(*map(_item, lines))
+    return make_tar(*map(of_line, lines))
 
 
 def _layout(layers: Sequence[bytes]) -> Mapping[str, bytes]:

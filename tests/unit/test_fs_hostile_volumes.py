@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives.tars import FIFO, Item, directory, hardlink, make_tar, symlink
+from archives.tars import Item, make_tar, of_line
 
 from imagewright.errors import FileSystemError
 from imagewright.fs.copy.copier import CopyRequest, copy, copy_linked
@@ -34,20 +34,9 @@ Step = Mapping[str, object]
 
 
 def items(lines: object) -> list[Item]:
-    """The entries of an archive, a line each: ``a/``, ``a -> b``, ``a == b`` (hard link), ``a = content``, ``a |``."""
+    """The entries of an archive, a line each."""
     assert isinstance(lines, list)
-    return [item(line) for line in lines]
-
-
-def item(line: str) -> Item:
-    if " -> " in line:
-        return symlink(*line.split(" -> "))
-    if " == " in line:
-        return hardlink(*line.split(" == "))
-    name, _, data = line.partition(" = ")
-    if name.endswith(" |"):
-        return Item(name[:-2], FIFO)
-    return directory(name) if name.endswith("/") else Item(name, data=data.encode())
+    return [of_line(line) for line in lines]
 
 
 class Machine:

@@ -97,6 +97,15 @@ def read_all(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+def refuses(client: socket.socket) -> bool:
+    """Whether what is sent has nobody who reads it."""
+    try:
+        client.send(b"x")
+    except BrokenPipeError:
+        return True
+    return False
+
+
 def flood(path: str) -> socket.socket:
     """A client that sends until nobody takes more, and reads nothing."""
     client = connect(path)
@@ -234,15 +243,7 @@ def test_a_server_that_reads_no_more_is_still_heard(forwarding: Start) -> None:
 
     with forwarding(refuse) as path, connect(path) as client:
         data = client.recv(1)
-
-        def told() -> bool:
-            try:
-                client.send(b"x")
-            except BrokenPipeError:
-                return True
-            return False
-
-        eventually(told)
+        eventually(lambda: refuses(client))
         while len(data) < len(FLOOD):
             data += client.recv(65536)
         assert data == FLOOD
@@ -261,15 +262,7 @@ def test_what_nobody_reads_is_not_sent_again(forwarding: Start) -> None:
 
     with forwarding(serve, lambda: Counted(dialogs)) as path, connect(path) as client, connect(path) as other:
         client.sendall(b"w")
-
-        def told() -> bool:
-            try:
-                client.send(b"x")
-            except BrokenPipeError:
-                return True
-            return False
-
-        eventually(told)
+        eventually(lambda: refuses(client))
         before = dialogs[0].asked
         other.sendall(b"x")
         for _ in range(300):
