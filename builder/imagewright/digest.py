@@ -49,6 +49,12 @@ class Digest:
         """A new hash object of this digest's algorithm, to verify a stream with."""
         return hashlib.new(self.algorithm)
 
+    def is_of(self, data: bytes) -> bool:
+        """Whether this is the digest of ``data``, which is hashed by its algorithm."""
+        hasher = self.hasher()
+        hasher.update(data)
+        return hasher.hexdigest() == self.hex
+
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
 

@@ -195,7 +195,7 @@ class Puller:
             raise
         said = headers.get("Docker-Content-Digest", "")
         expected = reference.digest or (Digest.parse(said) if said else None)
-        if expected is not None and not _has_digest(raw, expected):
+        if expected is not None and not expected.is_of(raw):
             raise protocol_error(f"{_action(reference)}: what {endpoint.host} sent does not have the digest {expected}")
         return raw, clean(headers.get("Content-Type", "").partition(";")[0].strip(), 100)
 
@@ -216,9 +216,3 @@ def _documents_of(reference: Reference) -> Iterator[None]:
         if error.reason is Reason.CANCELLED:
             raise
         raise protocol_error(f"{_action(reference)}: {error.message}", error.hint) from error
-
-
-def _has_digest(raw: bytes, digest: Digest) -> bool:
-    hasher = digest.hasher()
-    hasher.update(raw)
-    return hasher.hexdigest() == digest.hex

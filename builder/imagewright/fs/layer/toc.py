@@ -98,10 +98,10 @@ class _Table:
         self.others: dict[str, Any] = {}
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        self._expect(b"{")
+        self._next(b"{")
         while True:
             key = self._value()
-            self._expect(b":")
+            self._next(b":")
             if not isinstance(key, str) or key in self._fields or len(self._fields) >= _MAX_FIELDS:
                 raise ValueError("an invalid field")
             self._fields.add(key)
@@ -117,7 +117,7 @@ class _Table:
             raise ValueError("no list of entries, or something after the end")
 
     def _list(self) -> Iterator[dict[str, Any]]:
-        self._expect(b"[")
+        self._next(b"[")
         if self._document.startswith(b"]", self._skip()):
             self._at += 1
             return
@@ -145,10 +145,8 @@ class _Table:
         value, length = self._decoder.raw_decode(text)
         return value, len(text[:length].encode())
 
-    def _expect(self, character: bytes) -> None:
-        self._next(character)
-
     def _next(self, characters: bytes) -> bytes:
+        """The next character, which has to be one of these."""
         at = self._skip()
         found = self._document[at : at + 1]
         if not found or found not in characters:
